@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! lists of one CA and one scope   the newest counts
-//! lists of CAs of one name        each counts for what its key has signed: a CA gets another key, and keeps its name
+//! of one CA and several scopes    each counts
+//! of CAs of one name              each counts for what its key has signed: a CA gets another key, and keeps its name
 //! ```
 
 use std::path::Path;
@@ -133,24 +134,33 @@ pub(crate) fn newest(mut lists: Vec<RevocationList>) -> Vec<RevocationList> {
     kept
 }
 
-/// Lists to be looked at together: webpki takes the first of a name, whichever key has signed it. So each layer has one list
-/// of each name and scope; a certificate whose CA's list was signed by another key is looked at by the next.
+/// Lists to be looked at together: webpki takes the first that may tell of a certificate, whichever key has signed it, and
+/// whatever others tell. So each layer has of each name the list of everything that one key has signed, or the lists of parts
+/// of it. Each layer is to be asked.
 pub(crate) fn layers(
     lists: Vec<RevocationList>,
 ) -> Vec<Vec<CertificateRevocationListDer<'static>>> {
-    let mut of_each: Vec<Vec<RevocationList>> = Vec::new();
+    let kind = |list: &RevocationList| (list.key.clone(), list.scope.is_some());
+    // Of each name: lists of one kind together.
+    let mut of_each: Vec<Vec<Vec<RevocationList>>> = Vec::new();
     for list in newest(lists) {
-        match of_each
+        let of_it = of_each
             .iter_mut()
-            .find(|all| all[0].about() == list.about())
-        {
+            .find(|kinds| kinds[0][0].issuer == list.issuer);
+        let Some(kinds) = of_it else {
+            of_each.push(vec![vec![list]]);
+            continue;
+        };
+        match kinds.iter_mut().find(|all| kind(&all[0]) == kind(&list)) {
             Some(all) => all.push(list),
-            None => of_each.push(vec![list]),
+            None => kinds.push(vec![list]),
         }
     }
     let count = of_each.iter().map(Vec::len).max().unwrap_or(0);
     let layer = |nth: usize| {
-        let lists = of_each.iter().map(|all| &all[nth.min(all.len() - 1)]);
+        let lists = of_each
+            .iter()
+            .flat_map(|kinds| &kinds[nth.min(kinds.len() - 1)]);
         lists.map(|list| list.der.clone()).collect()
     };
     (0..count).map(layer).collect()

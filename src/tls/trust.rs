@@ -109,7 +109,7 @@ fn verifier(
 #[derive(Debug)]
 struct OnTheList {
     first: Arc<dyn ClientCertVerifier>,
-    /// With other lists of revoked certificates, signed by other keys of CAs of the same names.
+    /// With other lists of revoked certificates, of CAs of the same names: of other keys, or about other parts.
     others: Vec<Arc<dyn ClientCertVerifier>>,
     names: AllowedNames,
 }
@@ -121,17 +121,17 @@ impl OnTheList {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        let revoked = |told: &Result<ClientCertVerified, Error>| {
+            let it = Error::InvalidCertificate(CertificateError::Revoked);
+            told.as_ref().is_err_and(|error| *error == it)
+        };
         let mut verified = self.first.verify_client_cert(certificate, chain, now);
         for other in &self.others {
-            // What one list says of it holds; what one cannot say, another may.
-            let is_said = matches!(
-                verified,
-                Ok(_) | Err(Error::InvalidCertificate(CertificateError::Revoked))
-            );
-            if is_said {
-                break;
+            // What any list says of it holds; what one cannot say, another may.
+            let told = other.verify_client_cert(certificate, chain, now);
+            if verified.is_err() && !revoked(&verified) || revoked(&told) {
+                verified = told;
             }
-            verified = other.verify_client_cert(certificate, chain, now);
         }
         let verified = verified?;
         let refused = |not_allowed: NotAllowed| {

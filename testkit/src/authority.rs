@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+    CrlIssuingDistributionPoint, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SerialNumber,
 };
 
 use crate::Scratch;
@@ -116,7 +117,27 @@ impl Authority {
     }
 
     /// A list, PEM, made at the beginning of a year, and to be followed by another at that of the next.
-    pub fn list_of(&self, serials: &[u64], [made, next]: [i32; 2]) -> String {
+    pub fn list_of(&self, serials: &[u64], years: [i32; 2]) -> String {
+        self.list(serials, years, None)
+    }
+
+    /// The same, about the part of its certificates that is published at some place.
+    pub fn list_of_part(&self, serials: &[u64], years: [i32; 2]) -> String {
+        let point = CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint {
+                uris: vec!["http://crl.example.org/1".to_owned()],
+            },
+            scope: None,
+        };
+        self.list(serials, years, Some(point))
+    }
+
+    fn list(
+        &self,
+        serials: &[u64],
+        [made, next]: [i32; 2],
+        issuing_distribution_point: Option<CrlIssuingDistributionPoint>,
+    ) -> String {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: rcgen::date_time_ymd(2020, 1, 1),
@@ -127,7 +148,7 @@ impl Authority {
             this_update: rcgen::date_time_ymd(made, 1, 1),
             next_update: rcgen::date_time_ymd(next, 1, 1),
             crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
+            issuing_distribution_point,
             revoked_certs: serials.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };

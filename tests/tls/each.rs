@@ -180,6 +180,39 @@ fn lists_of_two_cas_of_one_name_count_both() {
     distributor.stop().assert_clean();
 }
 
+/// One tells of all certificates, the other of a part of them: whatever is newer, both count.
+#[test]
+fn a_list_of_a_part_does_not_hide_that_of_all() {
+    let authority = Authority::new("parts");
+    let file = authority.path("lists.pem");
+    let flags = format!(
+        "{} {REQUIRED} --tls-client-ca {} --tls-revoked {}",
+        authority.pair("localhost").flags(),
+        authority.ca().display(),
+        file.display()
+    );
+    let client = authority.numbered("client", 76);
+    let all = |serials: &[u64], made| authority.list_of(serials, [made, 2090]);
+    let part = |serials: &[u64], made| authority.list_of_part(serials, [made, 2090]);
+    for (text, is_revoked) in [
+        (all(&[76], 2020) + &part(&[], 2021), true),
+        (all(&[], 2021) + &part(&[76], 2020), true),
+        (part(&[76], 2021) + &all(&[], 2020), true),
+        (all(&[], 2020) + &part(&[], 2021), false),
+    ] {
+        std::fs::write(&file, text).expect("written");
+        let (distributor, analyzer) = distributor(&flags, Payloads::Texts);
+        let told = refused(&distributor, &authority, &client);
+        let is_told = told.as_ref().is_some_and(|it| it.contains("Revoked"));
+        assert!(
+            is_told == is_revoked && told.is_some() == is_revoked,
+            "{told:?}"
+        );
+        drop(analyzer);
+        distributor.stop().assert_clean();
+    }
+}
+
 #[test]
 fn a_list_that_cannot_be_used_is_named_and_not_its_ca() {
     let authority = Authority::new("bad-lists");

@@ -391,7 +391,7 @@ impl Tls {
         if let Whose::Port(at) = handshake.whose {
             let held_ns = self.handshakes.clock_ns.saturating_sub(handshake.since_ns);
             let past = &mut self.handshakes.ports[at].past;
-            past.to_nothing(handshake.network, held_ns);
+            past.note_failed(handshake.network, held_ns);
         }
         let fd = match &handshake.stage {
             Stage::Looked(fd) | Stage::LookAgain(fd, _) | Stage::Announced(fd) => fd.as_fd(),

@@ -46,21 +46,21 @@ pub(super) struct Past {
 #[derive(Clone, Copy, Default)]
 struct Came {
     through: usize,
-    to_nothing: usize,
+    failed: usize,
 }
 
 impl Past {
-    pub(super) fn through(&mut self, network: Network) {
+    pub(super) fn note_through(&mut self, network: Network) {
         if let Some(came) = self.entry(network) {
             came.through += 1;
         }
     }
 
     /// It has held its place for so long.
-    pub(super) fn to_nothing(&mut self, network: Network, held_ns: u64) {
+    pub(super) fn note_failed(&mut self, network: Network, held_ns: u64) {
         if held_ns >= HELD_NS {
             if let Some(came) = self.entry(network) {
-                came.to_nothing += 1;
+                came.failed += 1;
             }
         }
     }
@@ -79,8 +79,8 @@ impl Past {
             self.halved_ns = clock_ns;
             self.of.retain(|_, came| {
                 came.through /= 2;
-                came.to_nothing /= 2;
-                came.through + came.to_nothing > 0
+                came.failed /= 2;
+                came.through + came.failed > 0
             });
         }
     }
@@ -129,7 +129,7 @@ fn crowded_out(all: Vec<Taken>, places: usize, past: &Past) -> Vec<(u32, usize)>
     let mut out = Vec::new();
     for (network, (count, mut stuck)) in addresses {
         let came = past.of(network);
-        if count * CROWD_PART >= places && came.to_nothing > came.through {
+        if count * CROWD_PART >= places && came.failed > came.through {
             stuck.sort_unstable_by_key(|taken| taken.further_ns);
             stuck.truncate(stuck.len().saturating_sub(came.through));
             out.extend(stuck.iter().map(|taken| (taken.number, count)));
@@ -235,10 +235,10 @@ mod tests {
     }
 
     /// So many of each address came to nothing.
-    fn past(to_nothing: &[(Network, usize)]) -> Past {
+    fn past(failed: &[(Network, usize)]) -> Past {
         let mut past = Past::default();
-        for (network, count) in to_nothing {
-            (0..*count).for_each(|_| past.to_nothing(*network, HELD_NS));
+        for (network, count) in failed {
+            (0..*count).for_each(|_| past.note_failed(*network, HELD_NS));
         }
         past
     }
@@ -270,18 +270,18 @@ mod tests {
         };
         assert!(crowded_out(stuck(), PLACES, &Past::default()).is_empty());
         let mut past = past(&[(at(1), 3)]);
-        (0..3).for_each(|_| past.through(at(1)));
+        (0..3).for_each(|_| past.note_through(at(1)));
         assert!(crowded_out(stuck(), PLACES, &past).is_empty());
-        past.to_nothing(at(1), HELD_NS - 1);
+        past.note_failed(at(1), HELD_NS - 1);
         assert!(crowded_out(stuck(), PLACES, &past).is_empty(), "at once");
-        past.to_nothing(at(1), HELD_NS);
+        past.note_failed(at(1), HELD_NS);
         assert!(!crowded_out(stuck(), PLACES, &past).is_empty());
     }
 
     #[test]
     fn as_many_may_wait_as_came_through_of_late() {
         let mut past = past(&[(at(1), 1_000)]);
-        (0..60).for_each(|_| past.through(at(1)));
+        (0..60).for_each(|_| past.note_through(at(1)));
         let left = |past: &Past| {
             let mut all = Vec::new();
             take(&mut all, at(1), 64, true);
@@ -300,12 +300,12 @@ mod tests {
     fn what_came_is_kept_of_so_many_addresses() {
         let mut past = Past::default();
         for n in 0..2 * ADDRESSES_MAX as u32 {
-            past.through(Some(IpAddr::from(n.to_be_bytes())));
+            past.note_through(Some(IpAddr::from(n.to_be_bytes())));
         }
         assert_eq!(past.of.len(), ADDRESSES_MAX);
         let first = Some(IpAddr::from([0, 0, 0, 0]));
-        past.to_nothing(first, HELD_NS);
+        past.note_failed(first, HELD_NS);
         let came = past.of(first);
-        assert_eq!((came.through, came.to_nothing), (1, 1));
+        assert_eq!((came.through, came.failed), (1, 1));
     }
 }

@@ -117,7 +117,7 @@ impl Tls {
         }) = self.handshakes.get(number)
         {
             let (at, network) = (*at, *network);
-            self.handshakes.ports[at].past.through(network);
+            self.handshakes.ports[at].past.note_through(network);
         }
         if let Some(counts) = self.handshakes.counts_of(&connection.port) {
             counts.established += 1;
