@@ -241,7 +241,10 @@ impl Served {
             pairs.push(or.part(ServedPair::read(paths, was, &provider), was)?);
         }
         let trust = Trust::read(files, &provider);
-        let trust = or.part(trust, before.map(|it| &it.trust))?;
+        let was = before.map(|it| &it.trust);
+        let newer = was.filter(|_| trust.is_err());
+        let newer = newer.and_then(|was| was.with_new_lists(files, &provider).ok());
+        let trust = or.part(trust, newer.as_ref().or(was))?;
         let builder = ServerConfig::builder_with_provider(provider);
         let builder = builder
             .with_protocol_versions(files.min_version.versions())

@@ -29,6 +29,8 @@ pub(crate) struct Trust {
     pub(crate) verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// Of everything that it was made of.
     pub(crate) fingerprint: Fingerprint,
+    /// What the file of CAs had.
+    cas: Option<Vec<u8>>,
 }
 
 impl Trust {
@@ -40,28 +42,47 @@ impl Trust {
         files: &ServerFiles,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Trust, Unusable> {
+        let cas = files.client_ca.as_deref().map(read_file).transpose()?;
+        Trust::of(files, cas, provider)
+    }
+
+    /// The same, with the CAs that were read before: who is revoked is not let in because their file is broken.
+    ///
+    /// # Errors
+    /// The list of revoked certificates cannot be used either.
+    pub(crate) fn with_new_lists(
+        &self,
+        files: &ServerFiles,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Trust, Unusable> {
+        Trust::of(files, self.cas.clone(), provider)
+    }
+
+    fn of(
+        files: &ServerFiles,
+        cas: Option<Vec<u8>>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Trust, Unusable> {
+        let revoked = files.revoked.as_deref();
+        let lists = revoked.map(read_file).transpose()?;
         let mut all = format!("{:?} {:?}", files.clients, files.names).into_bytes();
-        let mut read = |path: &Path| -> Result<Vec<u8>, Unusable> {
-            let bytes = read_file(path)?;
+        for pem in [&cas, &lists].into_iter().flatten() {
             all.push(0);
-            all.extend(&bytes);
-            Ok(bytes)
-        };
+            all.extend(pem);
+        }
         let asks = files.clients != ClientCertificates::Off;
-        let (ca, revoked) = (files.client_ca.as_deref(), files.revoked.as_deref());
-        let ca_pem = ca.map(&mut read).transpose()?;
-        let revoked_pem = revoked.map(&mut read).transpose()?;
-        let verifier = match ca.zip(ca_pem).filter(|_| asks) {
-            None => None,
-            Some((path, pem)) => {
-                let roots = Arc::new(roots_of(path, &certificates_of(path, &pem)?)?);
-                let revoked = revoked.zip(revoked_pem.as_deref());
+        let verifier = match files.client_ca.as_deref().zip(cas.as_ref()) {
+            Some((path, pem)) if asks => {
+                let roots = Arc::new(roots_of(path, &certificates_of(path, pem)?)?);
+                let revoked = revoked.zip(lists.as_deref());
                 Some(verifier(files, (path, &roots), revoked, provider)?)
             }
+            _ => None,
         };
         Ok(Trust {
             verifier,
             fingerprint: Fingerprint::of(&all),
+            cas,
         })
     }
 }

@@ -116,6 +116,33 @@ fn what_has_expired_or_is_broken_keeps_nothing_else_from_being_renewed() {
 }
 
 #[test]
+fn a_broken_file_of_cas_lets_in_nobody_who_was_revoked() {
+    let authority = Authority::new("broken-cas");
+    let cas = authority.path("cas.pem");
+    std::fs::copy(authority.ca(), &cas).expect("copied");
+    let revoked = authority.revoke(&[76]);
+    let flags = format!(
+        "{} {REQUIRED} --tls-client-ca {} --tls-revoked {}",
+        authority.pair("localhost").flags(),
+        cas.display(),
+        revoked.display()
+    );
+    let (distributor, analyzer) = distributor(&flags, Payloads::Texts);
+    let [good, bad] = [78, 77].map(|serial| authority.numbered("client", serial));
+    let told = |client| refused(&distributor, &authority, client);
+    assert_eq!(told(&bad), None);
+    write_beside(&cas, "no CA");
+    distributor.wait_log("cas.pem: no certificate in it");
+    authority.revoke(&[76, 77]);
+    until("the list counts", || {
+        told(&bad).is_some_and(|told| told.contains("Revoked"))
+    });
+    assert_eq!(told(&good), None);
+    drop(analyzer);
+    distributor.stop().assert_clean();
+}
+
+#[test]
 fn of_two_lists_of_one_ca_the_newer_counts() {
     let authority = Authority::new("lists");
     let [before, since] = [76, 77].map(|serial| authority.numbered("client", serial));
