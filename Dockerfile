@@ -21,7 +21,7 @@ COPY tuning/thresholds.conf tuning/
 # 2.34), see nsswitch.conf below.
 # Small as well: all optimised as one (fat), functions that are alike are one (icf), relocations take a bit each (relr);
 # the last two by the linker that Rust has on x86-64. AWS-LC for size, which leaves out its ciphers for AVX-512 and the
-# tables of its fast P-256. Loops are no vectors, 0.9 MB: the level of the last crate decides.
+# tables of its fast P-256; programs beside the distributor for size. Loops are no vectors, 0.9 MB: the level of the last crate decides.
 RUN set -eu; \
     case "$(uname -m)" in \
     x86_64) small='-C link-arg=-Wl,--icf=all -C link-arg=-Wl,--pack-dyn-relocs=relr' ;; \
@@ -29,7 +29,9 @@ RUN set -eu; \
     esac; \
     cargo fetch --locked; \
     cargo rustc --locked --config 'profile.dist.package.weir.opt-level="s"' \
-        --config 'profile.dist.package.aws-lc-sys.opt-level="s"' --profile "$PROFILE" --package weir --bin weir -- \
+        --config 'profile.dist.package.aws-lc-sys.opt-level="s"' \
+        --config 'profile.dist.package.weir-client.opt-level="s"' \
+        --config 'profile.dist.package.hdrhistogram.opt-level="s"' --profile "$PROFILE" --package weir --bin weir -- \
         -C target-feature=+crt-static -C lto=fat $small
 COPY LICENSE ./
 COPY deploy/container deploy/container

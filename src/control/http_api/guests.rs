@@ -16,7 +16,8 @@ use std::task::{Poll, Waker};
 
 use weir_shard::network_of;
 
-/// Most at once. From one address 32 that come in 10 ms, which is what an operator needs there, are 3,200 a second.
+/// Most at once. An operator at an address of a crowd gets in while fewer than so many come in the time that he needs for his
+/// handshake and the head of his request.
 pub(super) const GUESTS_MAX: usize = 32;
 
 /// All that there are, oldest first.
