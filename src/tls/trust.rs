@@ -110,18 +110,13 @@ fn verifier(
             (error, _) => unusable(ca, error),
         })
     };
-    let all = match revoked {
-        Some((path, pem)) => layers(lists_of(path, pem)?),
-        None => vec![Vec::new()],
-    };
-    let all: Result<Vec<_>, Unusable> = all.into_iter().map(layer).collect();
-    let mut all = all?.into_iter();
-    let Some(first) = all.next() else {
-        return Err(unusable(ca, "nobody is trusted")); // there is a list at least
-    };
+    let lists = revoked.map(|(path, pem)| lists_of(path, pem));
+    let mut all = layers(lists.transpose()?.unwrap_or_default()).into_iter();
+    let first = layer(all.next().unwrap_or_default())?;
+    let others: Result<Vec<_>, Unusable> = all.map(layer).collect();
     Ok(Arc::new(OnTheList {
         first,
-        others: all.collect(),
+        others: others?,
         names: files.names.clone(),
     }))
 }
@@ -165,6 +160,7 @@ impl OnTheList {
         Ok(verified)
     }
 }
+
 impl ClientCertVerifier for OnTheList {
     fn offer_client_auth(&self) -> bool {
         self.first.offer_client_auth()

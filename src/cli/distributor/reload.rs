@@ -477,8 +477,10 @@ impl Reloader for Reload {
                 }
                 problems.reload = refused;
                 drop(problems);
-                // They may have changed since they were read for it, and been renewed in between.
-                self.renew_certificates(false);
+                if done.is_ok() {
+                    // They may have changed since they were read for it, and been renewed in between.
+                    self.renew_certificates(false);
+                }
                 done
             }
         }
